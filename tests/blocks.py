@@ -29,6 +29,7 @@ SHELL = re.compile(r"[|<>&;$*]")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 QUANTITY = re.compile(r"(?:about )?[\d.,]+ (?:s|ms|min|MiB|GiB|B)\b")
 NUMBER = re.compile(r"[-+\u2212]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+UNSEEN = " > /dev/null"
 ELISION = "[...]"
 COLUMNS = "100"
 
@@ -181,8 +182,9 @@ class Reader:
             "NO_COLOR": "1",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
-        words = shlex.split(command, comments=True)
-        if words[0] != "spectra" or SHELL.search(re.sub(r"'[^']*'", "", command)):
+        seen = command.removesuffix(UNSEEN)
+        words = shlex.split(seen, comments=True)
+        if words[0] != "spectra" or SHELL.search(re.sub(r"'[^']*'", "", seen)):
             done = subprocess.run(
                 ["bash", "-c", command], cwd=self.folder, env=settings, text=True, check=False,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -190,7 +192,8 @@ class Reader:
             return done.returncode, ANSI.sub("", done.stdout)
         from spectra_cli.main import run  # noqa: PLC0415 - needed by pages that run something
 
-        with _environment(settings), contextlib.chdir(self.folder), _shown() as screen:
+        out = contextlib.nullcontext() if seen == command else _unseen()
+        with _environment(settings), contextlib.chdir(self.folder), _shown() as screen, out:
             code = run(words[1:])
         return code, ANSI.sub("", screen.getvalue())
 
@@ -201,6 +204,11 @@ def _shown() -> Iterator[io.StringIO]:
     screen = _Terminal()
     with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(_Errors(screen)):
         yield screen
+
+
+def _unseen() -> contextlib.AbstractContextManager[object]:
+    """Take what goes to standard output away, as a shell does."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 @contextlib.contextmanager

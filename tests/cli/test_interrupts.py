@@ -79,17 +79,18 @@ main()
     assert done.stdout.split() == ["spectra_cli", "spectra_cli.entry"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
 @pytest.mark.parametrize(
-    "words",
+    ("words", "number"),
     [
-        ["spectrum", "--dry-run"], ["check", "--init"], ["check", "--save-baseline", "b.json"],
-        ["report", "-o", "page.html"], ["ls", "-o", "ls.json"],
+        (["spectrum", "--dry-run"], signal.SIGINT), (["spectrum", "--dry-run"], signal.SIGTERM),
+        (["check", "--init"], signal.SIGINT),
+        (["check", "--save-baseline", "b.json"], signal.SIGTERM),
+        (["report", "-o", "page.html"], signal.SIGINT), (["ls", "-o", "ls.json"], signal.SIGTERM),
     ],
-    ids=" ".join,
+    ids=str,
 )  # fmt: skip
 def test_twice_at_whatever_a_command_begins(
-    number: int, words: list[str], model: Path, tmp_path: Path
+    words: list[str], number: int, model: Path, tmp_path: Path
 ) -> None:
     twice = f"os.kill(os.getpid(), {number}); os.kill(os.getpid(), {number})"
     script = AT_CALL.format(name="stat", word=model.name, number=number)

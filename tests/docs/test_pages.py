@@ -102,6 +102,14 @@ def test_a_wrong_exit_code_is_found(reader: Reader) -> None:
     reader.follow("<!-- exit: 2 -->\n```bash\nspectra ls nowhere\n```\n")
 
 
+def test_of_what_goes_nowhere_the_errors_are_seen(reader: Reader) -> None:
+    with pytest.raises(AssertionError, match=r"exits with 2:\s+error: nowhere "):
+        reader.follow("```bash\nspectra ls nowhere > /dev/null\n```\n")
+    page = "```console\n$ spectra ls all-MiniLM-L6-v2 -q > /dev/null\n```\n"
+    assert reader.follow(page) == page
+    assert not reader.differences
+
+
 def test_python_that_fails_is_found(reader: Reader) -> None:
     with pytest.raises(ZeroDivisionError):
         reader.follow("```python\n1 / 0\n```\n")
