@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -34,6 +35,7 @@ OURS: Final = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning where there is a GPU
 }
 """What a cluster that is started here is told, where nobody said otherwise."""
+CURRENT: Final = "ray", "ray_current_cluster"
 IDENTIFY: Final = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # which every head answers
 NO_RAY: Final = "what listens there is no head of a Ray cluster"
 UNTRUSTED: Final = (
@@ -212,9 +214,12 @@ def _reach(address: str | None) -> None:
     Raises:
         OSError: Nothing does, or something else.
     """
-    if address in {None, "auto"}:
+    if address == "auto":
+        given = os.environ.get(ADDRESS, "")
+        address = _last() if given in {"", "auto"} else given
+    if not address:
         return
-    place = str(address).removeprefix("ray://")
+    place = address.removeprefix("ray://")
     host, _, port = place.rpartition(":")
     with socket.create_connection((host.strip("[]"), int(port)), REACHED):
         pass
@@ -234,6 +239,19 @@ def _reach(address: str | None) -> None:
             sends = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
             if error.code() == grpc.StatusCode.UNAUTHENTICATED and not sends:
                 raise OSError(UNTRUSTED) from None
+
+
+def _last() -> str:
+    """Return where the cluster that was started here last listened, as Ray keeps it; else nothing.
+
+    One that was killed leaves it there.
+    """
+    given = (os.environ.get(name) for name in ("RAY_TMPDIR", "TMPDIR"))
+    folder = next((one for one in given if one), "/tmp")  # noqa: S108 - as Ray has it
+    try:
+        return Path(folder, *CURRENT).read_text().strip()
+    except OSError:
+        return ""
 
 
 def _head(ray: ModuleType, address: str | None) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from spectra.analyzers.analyzer import Each, Summary, Takes
 from spectra.checkpoint.fingerprints import MemoryLedger
 from spectra.checkpoint.local import LocalFile
 from spectra.checkpoint.source import NAMED, Span
-from spectra.errors import CheckpointError, UsageError
+from spectra.errors import CheckpointError, ClusterError, UsageError
 from spectra.matrices import Matrix, Selection, View
 from spectra.runs.engine import Where, engine
 from spectra.runs.planned import Planned
@@ -366,6 +367,32 @@ def test_addresses_that_are_ones(address: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RAY_ADDRESS", address)
     assert chosen_address(None) == address
     assert chosen_address("other:1") == "other:1"
+
+
+@pytest.mark.parametrize("kept", ["file", "variable"])
+def test_a_cluster_that_was_killed_is_told_as_gone_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    """It leaves its address behind; Ray would try for minutes, and write of it meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as once:
+        gone = f"127.0.0.1:{once.getsockname()[1]}"
+    asked: list[object] = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: asked.append(options))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if kept == "variable":
+        monkeypatch.setenv("RAY_ADDRESS", gone)
+    else:
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(gone)
+    with (
+        pytest.raises(ClusterError, match="the cluster at auto cannot be joined: Connection ref"),
+        connection.connected("auto"),
+    ):
+        pass
+    assert asked == []
 
 
 def test_what_cannot_be_meant_is_refused_before_any_work(
