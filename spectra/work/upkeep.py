@@ -9,7 +9,7 @@ from spectra.analyzers import Row
 from spectra.checkpoint.fingerprints import digest_of_file
 from spectra.errors import OutputError
 from spectra.text import counted
-from spectra.work.database import ASIDE, FOLDER, SUFFIXES, Database, Entry
+from spectra.work.database import ASIDE, FOLDER, SUFFIXES, Database, Entry, there
 from spectra.work.exported import entries_of
 from spectra.work.packed import UNSOUND, unpacked
 from spectra.work.rates import RATE
@@ -159,11 +159,13 @@ def export(store: Store, path: Path) -> int:
     not: another machine has others.
 
     Raises:
-        OutputError: It cannot be written, or is the store itself.
+        OutputError: It cannot be written, or is the store itself, or there is no store to read.
     """
     require_writable(path)
     if path.exists() and store.base.path.exists() and path.samefile(store.base.path):
         raise OutputError(f"{path} is the store itself, expected another file. Name one.")
+    if store.base.refused and not there(store.base.path):  # lest it takes the place of one before
+        raise OutputError(f"there is nothing to export: {store.troubles[0]}.")
     count = 0
 
     def write(place: Path) -> None:

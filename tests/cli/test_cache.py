@@ -233,7 +233,12 @@ def test_what_could_not_be_moved_is_an_error(
     done = command("cache", "import", tmp_path / "moved.sqlite")
     assert (done.code, done.out) == (2, "")
     assert "was kept: " in done.err
-    assert "cannot be written" in done.err
+    assert f"({tmp_path / 'file'} is a file, not a folder)" in done.err
+    exported = moved.read_bytes()
+    done = command("cache", "export", moved)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: there is nothing to export: ")
+    assert moved.read_bytes() == exported
 
 
 @pytest.mark.parametrize("closed", [0o500, 0o000], ids=["read-only", "closed"])
