@@ -92,9 +92,10 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        own = {"OMP_NUM_THREADS": "1", "SPECTRA_CACHE_DIR": str(folder.parent / "store")}
         self._waiting = subprocess.Popen(
             [sys.executable, "-c", WAITING], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, env={**_plain(os.environ), "OMP_NUM_THREADS": "1"},
+            text=True, env={**_plain(os.environ), **own},
         )  # fmt: skip
         assert self._waiting.stdout is not None
         assert self._waiting.stdout.readline().startswith("spectra ")
