@@ -73,7 +73,13 @@ def test_who_else_uses_the_machine_is_asked_before_a_long_wait(
     rates = SimpleNamespace(knows=lambda _: True, of_task=lambda *_: seconds)
     told: list[executor.Progress] = []
     here = SimpleNamespace(
-        known=lambda *_: {}, crew=2, here=True, device="cpu", rates=rates, run=lambda *_: ()
+        known=lambda *_: {},
+        crew=2,
+        here=True,
+        device="cpu",
+        rates=rates,
+        ledger=None,
+        run=lambda *_: (),
     )
     tasks = [Task(view.place(), (Input("", HERE, view),))]
     executor.measured(cast("executor.Executor", here), tasks, Spectrum(), told.append)
