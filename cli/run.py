@@ -77,7 +77,7 @@ def measured(
     )  # fmt: skip
     gc.freeze()  # what planning imported and made stays too
     if common.plot:
-        require_picture(planned.command)
+        require_picture(planned.command, kept=not common.no_cache)
     if common.dry_run:
         _show_estimate(planned, common)
         return None

@@ -27,14 +27,20 @@ DRAWS: Final = "matplotlib"
 _HOME = Path(__file__).parent.parent
 
 
-def require_picture(command: str) -> None:
-    """Refuse before the work what cannot be drawn after it; matplotlib is not loaded for that.
+def require_picture(command: str, *, kept: bool) -> None:
+    """Refuse before the work what cannot be drawn after it.
+
+    Args:
+        command: Whose results are drawn.
+        kept: Whether what is measured is kept: then a broken matplotlib loses nothing, and it is
+            loaded once something is drawn.
 
     Raises:
         UsageError: There is no picture of this command's results.
         SpectraError: The package that draws them is broken.
     """
-    if not drawer_named(command).startswith(OURS) or find_spec(DRAWS) is None:
+    known = kept and drawer_named(command).startswith(OURS)
+    if not known or find_spec(DRAWS) is None:
         from spectra.report.plots import drawer_of  # noqa: PLC0415 - matplotlib is slow to load
 
         drawer_of(command)

@@ -124,13 +124,24 @@ def test_large_ones_and_those_of_others_are_not_kept(
     assert kept() == 0
 
 
+def test_what_cannot_draw_is_told_before_work_that_would_be_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = kind.Kind("tails", "tails", drawer="spectra.report.plots.broken:draw")
+    monkeypatch.setattr(kind, "kind_of", lambda _: broken)
+    monkeypatch.setattr(kind, "typed", str)
+    require_picture("tails", kept=True)
+    with pytest.raises(SpectraError, match="The picture of tails cannot be drawn: "):
+        require_picture("tails", kept=False)
+
+
 def test_a_drawer_of_others_is_tried_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    require_picture("spectrum")
+    require_picture("spectrum", kept=True)
     found = kind.Kind("tails", "tails", drawer="no_such_module:draw")
     monkeypatch.setattr(kind, "kind_of", lambda _: found)
     monkeypatch.setattr(kind, "typed", str)
     with pytest.raises(SpectraError, match="The picture of tails cannot be drawn: "):
-        require_picture("tails")
+        require_picture("tails", kept=True)
     monkeypatch.setattr(kind, "kind_of", lambda _: replace(found, drawer=None))
     with pytest.raises(UsageError, match="tails has no picture"):
-        require_picture("tails")
+        require_picture("tails", kept=True)

@@ -21,6 +21,7 @@ from spectra.work.estimate import estimate
 from spectra.work.executor import measured
 from spectra.work.local import Local
 from spectra.work.meter import Observed, Stopwatch, Took, question_of
+from spectra.work.planning.plan import Plan
 from spectra.work.rates import RATE, Rates
 from spectra.work.read import Read
 from spectra.work.store import Remembering, Store
@@ -137,14 +138,16 @@ def test_what_is_no_figure_of_this_machine_is_left(
     assert Rates(base).seconds(SPECTRUM, QUESTION, 8) == pytest.approx(2.0 * float(SPECTRUM))
 
 
+def five(folder: Path, generator: torch.Generator) -> Plan:
+    values = {f"layers.{i}.mlp.up_proj.weight": torch.randn(96, 64, generator=generator)
+              for i in range(5)}  # fmt: skip
+    return plan_model(spectra.open(write_model(folder / "m", values)), Selection())
+
+
 def test_real_runs_are_kept_and_dry_runs_go_by_them(
     tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = write_model(
-        tmp_path / "m", {f"layers.{i}.mlp.up_proj.weight": torch.randn(96, 64, generator=generator)
-                         for i in range(5)},
-    )  # fmt: skip
-    plan = plan_model(spectra.open(folder), Selection())
+    plan = five(tmp_path, generator)
     with closing(Store(tmp_path / "cache" / "store.sqlite")) as store:
         seen = Observed()
         here = Remembering(Local(1, ledger=store, meter=seen), store, seen)
@@ -175,12 +178,8 @@ def test_a_run_that_is_killed_leaves_what_it_took_by_then(
     tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is done at its end then, and all of it is one run, however often it was kept."""
-    folder = write_model(
-        tmp_path / "m", {f"layers.{i}.mlp.up_proj.weight": torch.randn(96, 64, generator=generator)
-                         for i in range(5)},
-    )  # fmt: skip
     monkeypatch.setattr("spectra.work.store.EVERY", 0.0)
-    plan = plan_model(spectra.open(folder), Selection())
+    plan = five(tmp_path, generator)
     path = tmp_path / "cache" / "store.sqlite"
     with closing(Store(path)) as store:
         seen = Observed()
